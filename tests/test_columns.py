@@ -580,10 +580,12 @@ def test_empty_column_of_remarks_is_no_label(name: str, tmp_path: Path) -> None:
     assert labels_of(tmp_path, f"filename;dog;{name}\na.jpg;x;\nb.jpg;;\n") == ("dog",)
 
 
-def test_column_of_other_name_holds_the_images_that_exist_without_their_endings(tmp_path: Path) -> None:
+def test_column_of_other_name_that_holds_images_without_their_endings_is_named_in_the_hint(tmp_path: Path) -> None:
     for name in ("1.2.826", "1.2.827"):
         put(tmp_path, f"{name}.jpg")
     put(tmp_path, "train.csv", "StudyInstanceUID,PatientID,ETT,NGT\n1.2.826,p1,1,0\n1.2.827,p2,0,1\n")
-    assert_table(read_table(tmp_path), ["1.2.826.jpg", "1.2.827.jpg"], ["ETT", "NGT"], [[1, 0], [0, 1]])
+    assert "`--image-column StudyInstanceUID`, whose cells are images" in error_of(tmp_path).hint
+    table = read_table(tmp_path, image_column=["StudyInstanceUID"])
+    assert_table(table, ["1.2.826.jpg", "1.2.827.jpg"], ["ETT", "NGT"], [[1, 0], [0, 1]])
     put(tmp_path, "train.csv", "StudyInstanceUID,ETT,NGT\n1.2.826,1,0\n1.2.999,0,1\n")
-    assert "has no column of file names" in error_of(tmp_path).message
+    assert "`--image-column NAME`" in error_of(tmp_path).hint

@@ -335,7 +335,8 @@ def _note_other_names(table: Table, file: int, others: Iterable[int]) -> Table:
 def _find_file_columns(table: Table, is_image: Callable[[str], bool]) -> list[int]:
     """The columns that may hold the file names equally well, at least one.
 
-    They are found by a certain name, by cells that name images, by any common name, else by cells that are images.
+    They are found by a certain name, by cells that name images, else by any common name. A column of another name whose
+    cells are images without their endings, as `is_image` knows, may be one of ids, and is only named in the error.
     """
     first = next(filter(_names_image, table.header), None)
     if first is not None:
@@ -365,8 +366,6 @@ def _find_file_columns(table: Table, is_image: Callable[[str], bool]) -> list[in
         for number in range(len(table.header))
         if (cells := list(filter(None, table.column(number, PROBE_ROWS)))) and all(map(is_image, cells))
     ]
-    if len(existing) == 1:
-        return existing
     columns = f": {preview(list(filter(None, table.header)))}" if any(table.header) else ", nor any other"
     below = [
         row
@@ -374,9 +373,11 @@ def _find_file_columns(table: Table, is_image: Callable[[str], bool]) -> list[in
         if not {*map(column_key, cells)}.isdisjoint(words.FILE_COLUMNS) and 2 * sum(map(bool, cells)) > len(cells)
     ]
     remedy = f"delete the rows above row {table.numbers[below[0] + 1]} if that is the header, or " if below else ""
+    names = [shlex.quote(table.header[number]) for number in existing]
+    option = f"`--image-column {names[0]}`, whose cells are images" if names else "`--image-column NAME`"
     raise LabelrError(
         f"{table.path} has no column of file names{columns}",
-        f"{remedy}name the column with `--image-column NAME`, which may be repeated for a folder and a file",
+        f"{remedy}name the column with {option}; repeat the option for a folder and a file",
     )
 
 
