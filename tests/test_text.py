@@ -68,6 +68,8 @@ def test_exact_match_is_compared_with_the_label_prior() -> None:
         "All labels are correct on 57 of 100 images; predicting by the frequency of each label alone would reach 4.",
     )
     assert headline(result_of(90, 5, 10, exact_match=None), "of a", seen_in_training=False).rest == ()
+    (nearly,) = headline(result_of(90, 5, 10, exact_match=0.998), "of a", seen_in_training=False).rest
+    assert nearly.startswith("All labels are correct on 99 of 100 images;")
 
 
 def test_headline_names_the_images() -> None:
@@ -83,6 +85,10 @@ def test_metric_that_is_not_evaluable_has_no_card_and_others_describe_their_inte
     assert [card["name"] for card in cards][:3] == ["Mean average precision", "F1 micro", "Exact match"]
     assert len(cards) == 5
     assert cards[0]["description"] == "Mean average precision: 0.50, 95 % interval 0.40 to 0.60; label prior 0.50"
+
+
+def test_interval_is_explained_as_one_of_the_score_on_all_images() -> None:
+    assert "95 contain the value for all images of this kind" in explain_metrics(result_of(1, 1, 1))
 
 
 def test_folds_have_a_spread_instead_of_an_interval() -> None:

@@ -20,6 +20,7 @@ from labelr.errors import LabelrError, pluralize, preview, suggest
 MOST = 0.8
 """A column whose filled cells name images in at least this share holds the file names, if no other one is likelier."""
 RUNS = re.compile(r"\d{1,15} \d{1,15}( \d{1,15} \d{1,15})*", re.ASCII)
+"""Pairs of whole numbers, as the starts and lengths of a run-length encoding."""
 MAX_CLASS, MAX_ID = 1_000, 10_000
 """Greater numbers are hardly those of classes, and rarely ids of labels."""
 
